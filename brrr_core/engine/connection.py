@@ -21,7 +21,7 @@ from brrr_core.engine.operations import Operations
 from brrr_core.engine.outages import ROLES, Outages
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.retrying import Retrier
-from brrr_core.engine.returning import Returner
+from brrr_core.engine.returning import Reassigner, Returner
 from brrr_core.engine.roots import SpawnBudget, check_spawn_limit
 from brrr_core.engine.running import RunHandler
 from brrr_core.engine.schedules import RecurringSchedule, begin_schedules
@@ -98,6 +98,7 @@ class Connection:
             operations=self._operations,
             budget=self._budget,
             scheduler=Scheduler(self._operations, self._budget, returner, self.policy.resend_after),
+            reassigner=Reassigner(self._operations, self._budget, returner),
             returner=returner,
             control=self._control,
             cache=values,
@@ -160,7 +161,7 @@ class Connection:
         """
         first, over_limit = await self._services.returner.settle(call_hash, payload)
         for parent in over_limit:
-            await self._services.scheduler.reassign(parent, again=True)
+            await self._services.reassigner.reassign(parent, again=True)
         if over_limit:
             raise self._budget.exceeded(over_limit[0].root_id)
         return first

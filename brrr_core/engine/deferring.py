@@ -47,8 +47,6 @@ class Deferrer:
         await self.start_timers(job, children)
         calls = [child for child in children if not child.is_sleep]
         await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id, guard=guard) for child in calls])
-        if self._control.due and await self._control.is_cancelled(job.root_id):
-            await self._reassign(job, calls)
 
     async def start_timers(self, job: Job, children: Sequence[Child], *, again: bool = False) -> None:
         """Start the timers that do not run yet, or all of them if the queue may have lost their messages."""
@@ -93,12 +91,10 @@ class Deferrer:
             if calls:
                 requests.append(ScheduleRequest(watched, job.root_id, mine, guard, root, unless_ended=racing))
                 placed = (await self._services.scheduler.schedule(requests))[-1]
-            if root is not None and calls:
-                cancelled = placed.cancelled  # read together with the values
-            else:
-                cancelled = self._control.due and await self._control.is_cancelled(job.root_id)
+            cancelled = placed.cancelled
+            if root is None or not calls:  # else it was read together with the values
+                cancelled = cancelled or (self._control.due and await self._control.is_cancelled(job.root_id))
             if cancelled:
-                await self._reassign(job, calls)
                 await self.drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
                 return False
             if placed.value is None:
@@ -182,20 +178,9 @@ class Deferrer:
     async def drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
         entry = PendingReturn(message.root_id, message.call_hash, held.delivery.topic)
-        await self._services.scheduler.reassign(entry, again=held.begun_before, cancelled=True, due=due)
+        await self._services.reassigner.reassign(entry, again=held.begun_before, cancelled=True, due=due)
         await self._settler.reset_counters(held)
         await self._operations.ack([held.delivery])
-
-    async def _reassign(self, job: Job, children: Sequence[Child]) -> None:
-        """Reassign children that were put for a cancelled schedule. Their messages may be dropped already.
-
-        A worker that drops such a message before the child is marked finds no mark to remove.
-        """
-        for child in children:
-            if not child.topic:
-                continue  # an event, which is never put
-            entry = PendingReturn(job.root_id, child.call.call_hash, child.topic)
-            await self._services.scheduler.reassign(entry, again=job.held.begun_before, cancelled=True)
 
     async def _still_missing(self, children: Sequence[Child]) -> list[Child]:
         unknown = [child for child in children if self._services.cache.get(child.call.call_hash) is None]

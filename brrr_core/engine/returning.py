@@ -2,6 +2,8 @@
 
 The order of a delivery is: write the value, put the wake-ups, delete the pending record, acknowledge the delivery.
 After a crash between two steps the message is delivered again and repeats the rest. At worst, a parent wakes twice.
+
+If a call cannot return for its root, because that root is cancelled or over its spawn limit, reassign it to another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +14,19 @@ from brrr_core.backend.contracts import Delivery, Key, Kind, Swap
 from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import HandOver, HeldDelivery, Outdated
-from brrr_core.engine.control import Guard
+from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import STEP_LIMIT, Commit, Operations, Put
-from brrr_core.engine.roots import SpawnBudget, settling_root_id
+from brrr_core.engine.roots import (
+    DROPPED,
+    RETRIED,
+    SETTLING,
+    SpawnBudget,
+    dropped_root_id,
+    settling_root_id,
+    split_dropped,
+    timer_root_id,
+)
 from brrr_core.engine.stranding import forget, is_stranded
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import (
@@ -28,10 +39,17 @@ from brrr_core.wire import (
     encode_pending,
 )
 
-__all__ = ["Completion", "Returner"]
+__all__ = ["Completion", "Reassigner", "Returner", "drops"]
 
 GUARD_DELAY: Final = 30.0
 """Seconds after which a parent wakes by itself if the client that settled its call died."""
+
+
+REASSIGN_LIMIT: Final = 10_000
+"""The most calls that one call reassigns to other roots. It bounds the work for an endless recursion."""
+
+DROPS_LIMIT: Final = 64
+"""The most notes of dropped messages in one record. The oldest ones go."""
 
 
 _NO_PARENTS: Final = PendingReturns()
@@ -296,3 +314,94 @@ class Returner:
 def _wake_up(parent: PendingReturn, *, leased: bool) -> Message:
     body = encode_message(ScheduleMessage(parent.root_id, parent.call_hash))
     return Message(parent.topic, body, leased=leased)
+
+
+def drops(pending: PendingReturns, call_hash: str) -> dict[str, PendingReturn]:
+    """Return the notes of dropped messages of a call by their schedules, the oldest first."""
+    found = [e for e in pending.returns if e.call_hash == call_hash and e.root_id.startswith(DROPPED)]
+    found.sort(key=lambda note: split_dropped(note.root_id))
+    return {split_dropped(note.root_id)[1]: note for note in found}
+
+
+class Reassigner:
+    """Reassigns calls through one connection."""
+
+    def __init__(self, operations: Operations, budget: SpawnBudget, returner: Returner) -> None:
+        self._operations = operations
+        self._budget = budget
+        self._returner = returner
+
+    async def reassign(self, entry: PendingReturn, *, again: bool, cancelled: bool = False, due: float = 0) -> None:
+        """Reassign a call to another root, because its own root is cancelled or over its spawn limit.
+
+        If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
+        the next root that requests the call puts it. The parents of the call cannot continue either, so reassign them
+        in the same way.
+
+        A worker that put a call for a root, and has not marked it yet, must no longer mark it. So note in its record
+        that a root over its limit gave it up, or that a message of a cancelled root was dropped.
+
+        Args:
+            entry: The call, its root and its topic.
+            again: Whether this may have begun before. If so, continue at calls that no longer have a mark.
+            cancelled: Whether its root is cancelled. Then other cancelled roots do not get it either.
+            due: The due time, if the message of its own root was a timer.
+        """
+        left, seen, first = [entry], {entry.call_hash}, entry
+        over: set[str] = {entry.root_id} if cancelled else set()
+        while left and len(seen) <= REASSIGN_LIMIT:
+            entry = left.pop()
+            own = entry is first
+            go_on = again or own
+            due = due if own else 0
+            parents = await self._reassign_one(entry, over, own=own, go_on=go_on, cancelled=cancelled, due=due)
+            left.extend(parent for parent in parents if parent.call_hash not in seen)
+            seen.update(parent.call_hash for parent in parents)
+
+    async def _reassign_one(
+        self, entry: PendingReturn, over: set[str], *, own: bool, go_on: bool, cancelled: bool, due: float
+    ) -> Sequence[PendingReturn]:
+        """Reassign one call. Return its parents if no other root can run it."""
+        key = Key("pending_returns", entry.call_hash)
+        while True:
+            record, value = await self._operations.read([key, Key("value", entry.call_hash)])
+            if value is not None and not (own and record):
+                return ()  # it ended for another root, and wakes its parents
+            pending = PendingReturns() if record is None else decode_pending(record)
+            roots = dict.fromkeys(waiting.root_id for waiting in pending.returns)
+            others = [
+                root_id
+                for root_id in roots
+                if root_id not in over and not root_id.startswith((RETRIED, SETTLING, DROPPED))
+            ]
+            if over and others:
+                found = await self._operations.read([cancelled_key(other) for other in others])
+                over.update(other for other, note in zip(others, found, strict=True) if note is not None)
+            for other in others:
+                if other in over:
+                    continue
+                (affordable,) = await self._budget.charge([other])
+                if affordable:
+                    message = ScheduleMessage(timer_root_id(other, due) if due else other, entry.call_hash)
+                    await self._operations.put([Put(entry.topic, encode_message(message))])
+                    return ()
+                over.add(other)
+            returns = self._with_drop(pending, entry) if cancelled else {*pending.returns, entry}
+            after = PendingReturns(tuple(sorted(returns)))
+            if after != pending:
+                (done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
+                if not done:
+                    continue
+                if record is None:  # perhaps it has ended
+                    await self._returner.clear_ended([entry.call_hash], created=True)
+            return pending.returns if go_on or pending.scheduled_at is not None else ()
+
+    def _with_drop(self, pending: PendingReturns, entry: PendingReturn) -> set[PendingReturn]:
+        """Return the returns of a record, and a note that a message of its call was dropped. Each note is a new one."""
+        notes, returns = drops(pending, entry.call_hash), set(pending.returns)
+        returns.difference_update(notes.values())
+        at = int(self._operations.clock() * 1000)
+        if (earlier := notes.pop(entry.root_id, None)) is not None:
+            at = max(at, split_dropped(earlier.root_id)[0] + 1)
+        returns.update(list(notes.values())[1 - DROPS_LIMIT :])
+        return returns | {entry._replace(root_id=dropped_root_id(entry.root_id, at))}

@@ -18,6 +18,7 @@ from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
 
 __all__ = [
+    "DROPPED",
     "MAX_SPAWN_LIMIT",
     "RETRIED",
     "SETTLING",
@@ -25,12 +26,14 @@ __all__ = [
     "RootInfo",
     "SpawnBudget",
     "check_spawn_limit",
+    "dropped_root_id",
     "is_root",
     "is_settling",
     "new_root_id",
     "parse_root_id",
     "retry_root_id",
     "settling_root_id",
+    "split_dropped",
     "split_timer",
     "timer_root_id",
 ]
@@ -60,10 +63,14 @@ SETTLING_LIMIT: Final = 3_600
 RETRIED: Final = "retry-"
 """Prefix of the root ids of notes: a retry deleted the failure of the call, and it was not put since."""
 
+DROPPED: Final = "drop-"
+"""Prefix of the root ids of notes: a message of the call was dropped, because its schedule was cancelled."""
+
 TIMER: Final = "timer-"
 """Prefix of the root ids of timer messages."""
 
 _TIMER: Final = re.compile(r"timer-([0-9]{1,15})-(.+)")
+_DROPPED: Final = re.compile(r"drop-([0-9]{1,15})-(.+)")
 _SETTLING: Final = re.compile(r"settle-([0-9]{1,12})-.+")
 
 
@@ -138,6 +145,20 @@ def is_settling(root_id: str, now: float) -> bool:
     """Whether this is the root id of the mark of a client that may still settle the call."""
     found = _SETTLING.fullmatch(root_id) if root_id.startswith(SETTLING) else None
     return found is not None and abs(now - int(found[1])) < SETTLING_LIMIT
+
+
+def dropped_root_id(root_id: str, at: int) -> str:
+    """Return the root id of the note that a message of a cancelled schedule was dropped at `at`, in unix milliseconds.
+
+    The note is a return of the call to itself.
+    """
+    return f"{DROPPED}{at}-{root_id}"
+
+
+def split_dropped(root_id: str) -> tuple[int, str]:
+    """Return when a message was dropped, in unix milliseconds, and the root id of its schedule; 0 for other ids."""
+    found = _DROPPED.fullmatch(root_id) if root_id.startswith(DROPPED) else None
+    return (0, root_id) if found is None else (int(found[1]), found[2])
 
 
 _PLAIN: Final = RootInfo()

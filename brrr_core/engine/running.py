@@ -208,9 +208,10 @@ class Runner:
         guard = await self._commit(job, run)
         missing = list(run.missing.values())
         if run.waits.begun:
-            # The first run under a redrive restores messages that the queue lost, those of timers too.
-            redriven = run.previous is None and parse_root_id(job.root_id).redriven_at is not None
-            await self.deferrer.start_timers(job, missing, again=redriven)
+            # The first run under a redrive restores messages that the queue lost, those of timers too. And the timers
+            # may be those of another schedule, whose messages are dropped if it is cancelled.
+            lost = self._control.in_use or parse_root_id(job.root_id).redriven_at is not None
+            await self.deferrer.start_timers(job, missing, again=lost and run.previous is None)
         new = run.previous is None or not run.previous.misses(missing)
         return await self.deferrer.defer(job, missing, run.summary(), new=new, guard=guard)
 

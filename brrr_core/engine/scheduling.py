@@ -18,10 +18,10 @@ from brrr_core.engine.calls import Child, Outdated, Wait
 from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.returning import Returner
+from brrr_core.engine.returning import Returner, drops
 from brrr_core.engine.roots import (
+    DROPPED,
     RETRIED,
-    SETTLING,
     RootInfo,
     SpawnBudget,
     is_settling,
@@ -36,7 +36,6 @@ from brrr_core.wire import (
     PendingReturn,
     PendingReturns,
     ScheduleMessage,
-    decode_pending,
     decode_state,
     encode_call,
     encode_due,
@@ -48,9 +47,6 @@ __all__ = ["Placed", "ScheduleOutcome", "ScheduleRequest", "Scheduler"]
 
 MARKS_LIMIT: Final = 64
 """The most redrive marks in one record. Of more redrives within a minute, the oldest may put a call again."""
-
-REASSIGN_LIMIT: Final = 10_000
-"""The most calls that one call reassigns to other roots. It bounds the work for an endless recursion."""
 
 
 class ScheduleRequest(NamedTuple):
@@ -92,7 +88,7 @@ class Placed(NamedTuple):
     Attributes:
         outcome: Whether the child was put.
         value: The value of the child, if it is known to have one. Then the watcher must not rely on a wake-up.
-        cancelled: Whether the schedule is cancelled, if that was asked.
+        cancelled: Whether the schedule is cancelled, if that was asked, or if the child was not put for this reason.
     """
 
     outcome: ScheduleOutcome
@@ -113,8 +109,9 @@ class _Group:
         created: Whether this batch created its record.
         value: Its value, if it is known.
         put: The roots for which the child was put.
-        retries: The roots of the retries whose notes were there before it was put.
+        notes: The roots of the notes of retries and dropped messages that were there before it was put.
         over: The roots that are over their spawn limit.
+        dropped: The cancelled roots, if a message of the child was dropped. They put it no more.
         used_up: The roots that gave the stranded child up, and may put no more messages.
         stranded: Whether all its roots gave it up, so that its watchers are stranded too.
         revived: Whether it was stranded before it was put.
@@ -126,10 +123,11 @@ class _Group:
         "child",
         "clock",
         "created",
+        "dropped",
+        "notes",
         "over",
         "put",
         "redrives",
-        "retries",
         "revived",
         "roots",
         "stranded",
@@ -149,8 +147,9 @@ class _Group:
         self.created = False
         self.value: bytes | None = None
         self.put: set[str] = set()
-        self.retries: set[str] = set()
+        self.notes: set[str] = set()
         self.over: set[str] = set()
+        self.dropped: set[str] = set()
         self.used_up: set[str] = set()
         self.stranded = False
         self.revived = False
@@ -174,15 +173,16 @@ class _Group:
 
         Each redrive puts it once, even if another root put it before. If the child is not marked, or no redrive can
         afford it, one other root puts it. A root that gave up the child does not put it again, even if it gave up a
-        message of this batch meanwhile. If the child was retried meanwhile, the messages of this batch do not count.
+        message of this batch meanwhile. If the child was retried meanwhile, or a message of it was dropped, those of
+        this batch do not count.
         """
         if not self.child.topic:  # an event
             return []
-        gave_up = self._own_roots(pending) if pending.scheduled_at is None else set[str]()
+        gave_up = self.dropped | (self._own_roots(pending) if pending.scheduled_at is None else set())
         if gave_up:
-            retries = {root_id for root_id in gave_up if root_id.startswith(RETRIED)}
-            self.put -= gave_up if retries <= self.retries else self.put
-            self.retries = retries
+            notes = {root_id for root_id in gave_up if root_id.startswith((DROPPED, RETRIED))}
+            self.put -= gave_up if notes <= self.notes else self.put
+            self.notes = notes
         due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
         if due or self.put or (pending.scheduled_at is not None and not self.over):
             return due
@@ -217,7 +217,7 @@ class _Group:
 
     def _lacks(self, root_id: str, root: RootInfo, pending: PendingReturns) -> bool:
         """Whether neither this worker nor the record knows that a redrive put the child."""
-        if root_id in self.put or root_id in self.over:
+        if root_id in self.put or root_id in self.over or root_id in self.dropped:
             return False
         at = pending.scheduled_at
         return root_id not in self._own_roots(pending) and (at is None or not root.is_older_than(at, int(self.clock())))
@@ -287,70 +287,6 @@ class Scheduler:
         (placed,) = await self.schedule([ScheduleRequest(child, root_id, guard=guard, unless_ended=True)])
         return placed.value
 
-    async def reassign(self, entry: PendingReturn, *, again: bool, cancelled: bool = False, due: float = 0) -> None:
-        """Reassign a call to another root, because its own root is cancelled or over its spawn limit.
-
-        If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
-        the next root that requests the call puts it. The parents of the call cannot continue either, so reassign them
-        in the same way.
-
-        A worker that put a call for a root, and has not marked it yet, must no longer mark it. So note in its record
-        that a root over its limit gave it up. A worker that marks a call for a cancelled root notices it by itself.
-
-        Args:
-            entry: The call, its root and its topic.
-            again: Whether this may have begun before. If so, continue at calls that no longer have a mark.
-            cancelled: Whether its root is cancelled. Then other cancelled roots do not get it either.
-            due: The due time, if the message of its own root was a timer.
-        """
-        left, seen, first = [entry], {entry.call_hash}, entry
-        over: set[str] = {entry.root_id} if cancelled else set()
-        while left and len(seen) <= REASSIGN_LIMIT:
-            entry = left.pop()
-            own = entry is first
-            go_on = again or own
-            parents = await self._reassign_one(
-                entry, over, own=own, go_on=go_on, cancelled=cancelled, due=due if own else 0
-            )
-            left.extend(parent for parent in parents if parent.call_hash not in seen)
-            seen.update(parent.call_hash for parent in parents)
-
-    async def _reassign_one(
-        self, entry: PendingReturn, over: set[str], *, own: bool, go_on: bool, cancelled: bool, due: float
-    ) -> Sequence[PendingReturn]:
-        """Reassign one call. Return its parents if no other root can run it."""
-        key = Key("pending_returns", entry.call_hash)
-        while True:
-            record, value = await self._operations.read([key, Key("value", entry.call_hash)])
-            if value is not None and not (own and record):
-                return ()  # it ended for another root, and wakes its parents
-            pending = PendingReturns() if record is None else decode_pending(record)
-            roots = dict.fromkeys(waiting.root_id for waiting in pending.returns)
-            others = [
-                root_id for root_id in roots if root_id not in over and not root_id.startswith((RETRIED, SETTLING))
-            ]
-            if over and others:
-                found = await self._operations.read([cancelled_key(other) for other in others])
-                over.update(other for other, note in zip(others, found, strict=True) if note is not None)
-            for other in others:
-                if other in over:
-                    continue
-                (affordable,) = await self._budget.charge([other])
-                if affordable:
-                    message = ScheduleMessage(timer_root_id(other, due) if due else other, entry.call_hash)
-                    await self._operations.put([Put(entry.topic, encode_message(message))])
-                    return ()
-                over.add(other)
-            gave_up = () if cancelled else (entry,)
-            after = PendingReturns(tuple(sorted({*pending.returns, *gave_up})))
-            if after != pending:
-                (done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
-                if not done:
-                    continue
-                if record is None:  # perhaps it has ended
-                    await self._returner.clear_ended([entry.call_hash], created=True)
-            return pending.returns if go_on or pending.scheduled_at is not None else ()
-
     async def strand(self, entry: PendingReturn, buried: Buried, *, alone: bool) -> None:
         """Strand a call that is about to be dead-lettered, and unless `alone` is true, every call that waits for it."""
         created = await strand(self._operations, [entry], note_of(buried), alone=alone)
@@ -361,7 +297,7 @@ class Scheduler:
         await self._requests.close()
 
     async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[Placed]:
-        groups = _group(requests, self._operations.clock)
+        began, groups = asyncio.get_running_loop().time(), _group(requests, self._operations.clock)
         guards = list(dict.fromkeys(request.guard for request in requests if request.guard is not None))
         unsettled = list(groups.values())
         while unsettled:
@@ -383,6 +319,7 @@ class Scheduler:
                 for group, record in zip(unsettled, records[len(guards) + len(asked) :], strict=True)
                 if group.value is None
             ]
+            await self._heed_drops([(group, pending) for group, _, pending in found])
             await self._put([(group, pending) for group, _, pending in found])
             changed: list[tuple[_Group, Swap]] = []
             for group, record, pending in found:
@@ -400,11 +337,28 @@ class Scheduler:
             await self._strand_watchers(stranded)
         if put_again := [name for name, group in groups.items() if group.revived]:
             await forget(self._operations, put_again)
-        cancelled = await self._look_again(requests, groups)
+        cancelled = await self._look_again(requests, groups, began)
         return [_placed(groups[each.child.call.call_hash], each, cancelled) for each in requests]
 
+    async def _heed_drops(self, groups: Sequence[tuple[_Group, PendingReturns]]) -> None:
+        """Look for notes that messages were dropped. Then a cancelled root puts the child no more.
+
+        Its message would be dropped, too, and perhaps marked after that.
+        """
+        noted = [
+            (group, root_id)
+            for group, pending in groups
+            if pending.scheduled_at is None and drops(pending, group.key.call_hash)
+            for root_id in group.roots
+        ]
+        if noted:
+            cancelled = await self._operations.read([cancelled_key(root_id) for _, root_id in noted])
+            for (group, root_id), record in zip(noted, cancelled, strict=True):
+                if record is not None:
+                    group.dropped.add(root_id)
+
     async def _look_again(
-        self, requests: Sequence[ScheduleRequest], groups: Mapping[str, _Group]
+        self, requests: Sequence[ScheduleRequest], groups: Mapping[str, _Group], began: float
     ) -> Container[Key | None]:
         """Read the values of calls that are waited for, or whose records were created here, in one batch of reads.
 
@@ -415,8 +369,10 @@ class Scheduler:
         records = await self._operations.read([group.value_key for group in looked] + roots)
         for group, value in zip(looked, records, strict=False):
             group.value = value
-        # The watchers of this batch learn of the value here.
-        late = {group.key.call_hash: group.watchers for group in looked if group.created and group.value is not None}
+        # The watchers of this batch learn of the value here. If it took long, their messages may be gone: wake them.
+        leased = asyncio.get_running_loop().time() - began < self._operations.queue.lease / 2
+        ended = [group for group in looked if group.created and group.value is not None]
+        late = {group.key.call_hash: group.watchers if leased else [] for group in ended}
         if late:
             await self._returner.clear(late)
         return {root for root, record in zip(roots, records[len(looked) :], strict=True) if record is not None}
@@ -493,4 +449,4 @@ def _placed(group: _Group, request: ScheduleRequest, cancelled: Container[Key | 
         outcome = ScheduleOutcome.OVER_LIMIT
     elif request.watcher is not None and request.watcher in group.turned_away:
         outcome = ScheduleOutcome.FULL
-    return Placed(outcome, group.value, request.cancelled in cancelled)
+    return Placed(outcome, group.value, request.cancelled in cancelled or request.root_id in group.dropped)

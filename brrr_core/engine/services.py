@@ -8,7 +8,7 @@ from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
-from brrr_core.engine.returning import Returner
+from brrr_core.engine.returning import Reassigner, Returner
 from brrr_core.engine.roots import SpawnBudget
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.silence import Silence
@@ -25,6 +25,7 @@ class Services:
     operations: Operations
     budget: SpawnBudget
     scheduler: Scheduler
+    reassigner: Reassigner
     returner: Returner
     control: Control
     cache: ValueCache

@@ -274,7 +274,7 @@ class Settler:
             _, root_id = split_timer(root_id)
             entry = PendingReturn(root_id, call_hash, topic)
             if over_limit:  # a worker that died, or another delivery of the call, may have removed some marks only
-                await scheduler.reassign(entry, again=True)
+                await self._services.reassigner.reassign(entry, again=True)
             buried = Buried(call_hash, topic, delivery.attempt, int(self._operations.clock()), reason)
             await scheduler.strand(entry, buried, alone=over_limit)
         except MalformedRecordError:

@@ -13,7 +13,7 @@ from typing import Final
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.roots import RETRIED, SETTLING
+from brrr_core.engine.roots import DROPPED, RETRIED, SETTLING
 from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import (
     Buried,
@@ -56,7 +56,7 @@ def note_key(call_hash: str) -> Key:
 def given_up(pending: PendingReturns, call_hash: str) -> list[PendingReturn]:
     """Return the returns of a call to itself: the roots that gave it up, or if it has a mark, the redrives that put it.
 
-    The note of a retry is one of them. The mark of a client that is settling the call is not.
+    The notes of a retry and of a dropped message are among them. The mark of a client that is settling the call is not.
     """
     return [e for e in pending.returns if e.call_hash == call_hash and not e.root_id.startswith(SETTLING)]
 
@@ -64,7 +64,7 @@ def given_up(pending: PendingReturns, call_hash: str) -> list[PendingReturn]:
 def is_stranded(pending: PendingReturns, call_hash: str) -> bool:
     """Whether the call is stranded: by the pending record, neither it nor a call that it waits for has a message."""
     return pending.scheduled_at is None and any(
-        not entry.root_id.startswith(RETRIED) for entry in given_up(pending, call_hash)
+        not entry.root_id.startswith((RETRIED, DROPPED)) for entry in given_up(pending, call_hash)
     )
 
 

@@ -362,7 +362,7 @@ async def pending_of(fleet: Fleet) -> tuple[int | None, int] | None:
     if record is None:
         return None
     pending = decode_pending(record)
-    return pending.scheduled_at, len(pending.returns)
+    return pending.scheduled_at, sum(entry.call_hash != call.call_hash for entry in pending.returns)
 
 
 async def until_registered(fleet: Fleet, parents: int) -> None:

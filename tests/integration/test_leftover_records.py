@@ -85,8 +85,8 @@ def request(parent: str | None, **others: Any) -> ScheduleRequest:
 
 
 @asynccontextmanager
-async def bench() -> AsyncIterator[Bench]:
-    async with brrr.open_backend("memory:") as backend:
+async def bench(url: str = "memory:") -> AsyncIterator[Bench]:
+    async with brrr.open_backend(url) as backend:
         yield Bench(backend)
 
 
@@ -103,6 +103,21 @@ async def test_call_that_ends_between_its_put_and_its_mark_leaves_no_record(pare
         placed = await b.scheduler.schedule([request(parent)])
         assert [each.value for each in placed] == [b"7"]
         assert (await b.record(), b.woken) == (None, [])  # the parent that asked knows already
+
+
+async def test_parent_wakes_if_its_worker_was_too_slow_to_keep_its_lease() -> None:
+    """Another worker may have handled its message, and relies on the record."""
+    async with bench("memory:?lease=200ms") as b:
+
+        async def end(operation: Operation) -> None:
+            if operation.name == "store.swap":
+                b.instrument.before = b.instrument.after
+                await b.end_child()
+                await asyncio.sleep(0.2)
+
+        b.instrument.before = end
+        await b.scheduler.schedule([request("parent")])
+        assert (await b.record(), b.woken) == (None, ["parent"])
 
 
 async def test_other_parent_that_registers_in_such_a_record_wakes() -> None:

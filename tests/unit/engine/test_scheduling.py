@@ -14,7 +14,7 @@ from brrr_core.engine.calls import Child
 from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.returning import Returner
+from brrr_core.engine.returning import Reassigner, Returner
 from brrr_core.engine.roots import SpawnBudget, new_root_id
 from brrr_core.engine.scheduling import MARKS_LIMIT, Placed, ScheduleOutcome, Scheduler, ScheduleRequest
 from brrr_core.errors import SpawnLimitError
@@ -46,6 +46,8 @@ class Bench:
         budget = SpawnBudget(self.operations, spawn_limit)
         returner = Returner(self.operations, budget, ValueCache(1_000))
         self.scheduler = Scheduler(self.operations, budget, returner)
+        self.other = Scheduler(self.operations, budget, returner)
+        self.reassigner = Reassigner(self.operations, budget, returner)
 
     @property
     def puts(self) -> Counter[tuple[str, ...]]:
@@ -309,7 +311,7 @@ async def test_call_is_handed_over_to_a_root_within_its_limit() -> None:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         returns = (parent("poor"), parent("rich", "p2"), parent("rich"), parent("spent"))
         await b.mark("c", PendingReturns(returns, 5))
-        await b.scheduler.reassign(PendingReturn("spent", "c", "topic"), again=False)
+        await b.reassigner.reassign(PendingReturn("spent", "c", "topic"), again=False)
         assert b.puts == {("rich", "c"): 1}
         assert await b.pending("c") == PendingReturns(returns, 5)
 
@@ -318,12 +320,34 @@ async def test_call_that_no_root_can_afford_loses_its_mark_for_the_next_root() -
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         await b.mark("c", PendingReturns((parent("poor"), parent("spent")), 5))
-        await b.scheduler.reassign(PendingReturn("spent", "c", "topic"), again=False)
+        await b.reassigner.reassign(PendingReturn("spent", "c", "topic"), again=False)
         assert b.puts == {}
         gave_up = PendingReturn("spent", "c", "topic")
         assert await b.pending("c") == PendingReturns(tuple(sorted((parent("poor"), parent("spent"), gave_up))), None)
         await b.scheduler.schedule([ScheduleRequest(child("c"), "rich", parent("rich"))])
         assert b.puts == {("rich", "c"): 1}
+
+
+async def test_call_whose_message_was_dropped_gets_no_mark_after_another_schedule_put_it_meanwhile() -> None:
+    """The other schedule is cancelled too: its put removed the first note, and its drop left another one."""
+    async with bench() as b:
+        entries = [PendingReturn(root, "c", "topic") for root in ("slow", "other")]
+
+        async def meanwhile(operation: Operation) -> None:
+            if operation.name == "store.swap":
+                b.instrument.before = b.instrument.after
+                await b.store.write([(Key("value", "brrr.cancelled/slow"), b"")])
+                await b.reassigner.reassign(entries[0], again=False, cancelled=True)
+                await b.other.schedule([ScheduleRequest(child("c"), "other")])
+                await b.reassigner.reassign(entries[1], again=False, cancelled=True)
+
+        b.instrument.before = meanwhile
+        (placed,) = await b.scheduler.schedule([ScheduleRequest(child("c"), "slow", parent("slow"))])
+        assert placed.cancelled
+        pending = await b.pending("c")
+        assert pending is not None
+        assert pending.scheduled_at is None
+        assert b.puts == {("slow", "c"): 1, ("other", "c"): 1}
 
 
 async def test_parent_that_registers_during_handover_is_seen() -> None:
@@ -336,7 +360,7 @@ async def test_parent_that_registers_during_handover_is_seen() -> None:
                 await b.mark("c", PendingReturns((parent("rich"), parent("spent")), 5))
 
         b.instrument.before = come
-        await b.scheduler.reassign(PendingReturn("spent", "c", "topic"), again=False)
+        await b.reassigner.reassign(PendingReturn("spent", "c", "topic"), again=False)
         assert b.puts == {("rich", "c"): 1}
 
 
@@ -349,7 +373,7 @@ async def test_parents_of_a_handed_over_call_are_handed_over_too(again: bool) ->
         await b.mark("c", PendingReturns((parent("spent", "p"),), None))
         await b.mark("p", PendingReturns((parent("spent", "g"),), at))
         await b.mark("g", PendingReturns((parent("spent", "top"), parent("spent", "c")), 5))
-        await b.scheduler.reassign(PendingReturn("spent", "c", "topic"), again=again)
+        await b.reassigner.reassign(PendingReturn("spent", "c", "topic"), again=again)
         marked = {name: (await b.pending(name)).scheduled_at for name in "cpg"}  # type: ignore[union-attr]
         assert marked == dict.fromkeys("cpg")
         assert b.puts == {}
@@ -361,6 +385,6 @@ async def test_parent_of_a_stuck_call_continues_for_another_waiting_root() -> No
         await b.mark("c", PendingReturns((parent("spent", "p"),), 5))
         await b.mark("p", PendingReturns((PendingReturn("rich", "q", "others"), parent("spent", "g")), 5))
         await b.mark("g", PendingReturns((parent("spent", "top"),), 5))
-        await b.scheduler.reassign(PendingReturn("spent", "c", "topic"), again=False)
+        await b.reassigner.reassign(PendingReturn("spent", "c", "topic"), again=False)
         assert b.puts == {("rich", "p"): 1}
         assert (await b.pending("g")).scheduled_at == 5  # type: ignore[union-attr]
