@@ -28,6 +28,7 @@ from brrr_core.engine import (
     retrying,
     returning,
     run,
+    running,
     scheduling,
     settling,
     starting,
@@ -92,7 +93,10 @@ MUTANTS: dict[str, Mutant] = {
         [("group.value = value", "pass")],
     ),
     "leaves the record of a call that ended before its mark": Mutant(
-        scheduling.Scheduler, "_look_again", [("if late:", "if late and False:")]
+        scheduling.Scheduler,
+        "_look_again",
+        [("if late:", "if late and False:")],
+        first=40,
     ),
     "does not look again after a lost swap": Mutant(
         returning.Returner, "_wake", [("if not removed:", "if not removed and False:")], first=70
@@ -306,7 +310,7 @@ MUTANTS: dict[str, Mutant] = {
         "_strand",
         [("if away or not isinstance(error, BuriedError):", "if not isinstance(error, BuriedError):")],
         theme="letters",
-        first=320,
+        first=210,
     ),
     "dead-letters one delivery too early": Mutant(
         delivery.DeliveryHandler,
@@ -329,6 +333,7 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
         theme="letters",
+        first=60,
     ),
     "deletes the failure of a redriven call, and does not put it again": Mutant(
         retrying.Retrier,
@@ -336,8 +341,33 @@ MUTANTS: dict[str, Mutant] = {
         [("count = await put()", "count = len(messages)")],
         theme="letters",
     ),
+    "leaves the call of a cancelled schedule marked": Mutant(
+        returning.Reassigner,
+        "_reassign_one",
+        [("(done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])", "done = True")],
+        theme="cancels",
+    ),
+    "marks a call whose message was dropped": Mutant(
+        returning.Reassigner,
+        "_reassign_one",
+        [
+            (
+                "returns = self._with_drop(pending, entry) if cancelled else",
+                "returns = pending.returns if cancelled else",
+            )
+        ],
+        theme="cancels",
+        first=30,
+    ),
+    "relies on the timer of another schedule": Mutant(
+        running.Runner,
+        "_defer",
+        [("lost = self._control.in_use or ", "lost = ")],
+        theme="cancels",
+        first=9_090,
+    ),
     "gives the call of a cancelled schedule to none of the others": Mutant(
-        scheduling.Scheduler,
+        returning.Reassigner,
         "_reassign_one",
         [("for other in others:", "for other in ():")],
         theme="cancels",
@@ -360,7 +390,7 @@ MUTANTS: dict[str, Mutant] = {
         theme="limits",
     ),
     "leaves the marks above a call that a limit stopped": Mutant(
-        scheduling.Scheduler,
+        returning.Reassigner,
         "_reassign_one",
         [("return pending.returns if go_on or pending.scheduled_at is not None else ()", "return ()")],
         theme="limits",

@@ -16,6 +16,11 @@ FAILED: dict[tuple[int, str | None], str] = {
     (127, None): "a bound of the simulation itself was too low for records with few parents",
     (100580050, None): "a frozen worker marked a call after its retry, so that no run put it",
     (10109, None): "a call without a mark kept a spawn limit from removing the marks above it",
+    (9001, "cancels"): "a call that slept relied on the timer of a cancelled schedule",
+    (9065, "cancels"): "a failure of a backend left marks above a call of a cancelled schedule",
+    (261, "cancels"): "a worker marked a call whose message had been dropped with its schedule, and died",
+    (30383, "cancels"): "the same, and another cancelled schedule had put the call in between",
+    (30258, "cancels"): "a worker that had lost its leases deleted the record in which its calls waited",
     (341, "letters"): "a lost answer left marks above a dead-lettered call",
     (20137, "letters"): "a failure of a backend left marks above a dead-lettered call",
 }

@@ -431,7 +431,7 @@ class _History:
             report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
         left = leftovers(self._fleet.model)
         report.leftovers = len(left)
-        if not self._fleet.lost_queue and self._theme not in {"foreign", "cancels"}:
+        if not self._fleet.lost_queue and self._theme != "foreign":
             wrong = (
                 self._invariants.wrong_leftover(call_hash, report.faults)
                 for call_hash in left

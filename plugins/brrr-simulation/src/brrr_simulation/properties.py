@@ -76,6 +76,10 @@ class Invariants:
         """The calls whose pending records were created after they had ended."""
         self._dropped: set[str] = set()
         """The calls that had ended before their last dead letter was dropped. It would have deleted their records."""
+        self._put_for: defaultdict[str, set[str]] = defaultdict(set)
+        """The schedules for which each call was put."""
+        self._stopped: set[str] = set()
+        """Calls of cancelled schedules that nothing continues."""
 
     @property
     def _is_foreign(self) -> bool:
@@ -87,13 +91,15 @@ class Invariants:
 
     def put(self, body: bytes) -> None:
         """A message was put."""
-        _, call_hash = message_in(body)
+        root_id, call_hash = message_in(body)
         if not call_hash:
             return
         self.puts += 1
         self._messages[call_hash] += 1
         self._ever_put.add(call_hash)
         self._scheduled.add(call_hash)
+        self._put_for[call_hash].add(root_id)
+        self._stopped.discard(call_hash)
         self.ledger.put(body)
 
     def counted(self, counter: str, amount: int) -> None:
@@ -101,12 +107,8 @@ class Invariants:
         self.ledger.counted(counter, amount)
 
     def removed(self, body: bytes, *, dropped: bool = False) -> None:
-        """A message was removed.
-
-        If its schedule is cancelled, its call may end without an outcome, unless another schedule waits for it. Its
-        mark may stay for a moment, or if the backend failed meanwhile.
-        """
-        root_id, call_hash = message_in(body)
+        """A message was removed. If it was `dropped`, its call may end without an outcome."""
+        _, call_hash = message_in(body)
         if not call_hash:
             return
         self.ledger.removed(body)
@@ -114,10 +116,6 @@ class Invariants:
         if self._messages[call_hash] <= 0:
             if dropped:
                 self._drop(call_hash)
-            elif self._cancelled and self._is_cancelled(root_id):
-                pending = _pending(self._records.get(Key("pending_returns", call_hash)))
-                if all(self._is_cancelled(each.root_id) for each in pending.returns if each.call_hash != call_hash):
-                    self._scheduled.discard(call_hash)
             self._unsure.add(call_hash)
             self._doubt_parents(call_hash)
 
@@ -178,13 +176,33 @@ class Invariants:
                 continue
             if Key("value", call_hash) in self._records:
                 self._doubt_parents(call_hash)
-            elif call_hash in self._scheduled and not self.ledger.may_wait(call_hash):
+            elif (
+                call_hash in self._scheduled
+                and not self.ledger.may_wait(call_hash)
+                and (wrong := self._stop(call_hash)) is not None
+            ):
                 self._scheduled.discard(call_hash)  # report it once
                 self.violations.append(
-                    f"I2 at {self._now():.3f}: the call {call_hash} is scheduled and has no outcome, but it has no "
-                    "message, and no other call will wake it"
+                    f"I2 at {self._now():.3f}: the call {call_hash} {wrong}, but it has no message, and no other call "
+                    "will wake it"
                 )
         self._unsure.clear()
+
+    def _stop(self, call_hash: str) -> str | None:
+        """Return why a call that nothing continues violates I2; None if its schedules are cancelled, and no mark left.
+
+        A resumed schedule counts as cancelled, because dropped messages stay lost.
+        """
+        pending = _pending(self._records.get(Key("pending_returns", call_hash)))
+        parents = {each.root_id for each in pending.returns if each.call_hash != call_hash}
+        if not self._cancelled or not all(map(self._is_cancelled, parents | self._put_for[call_hash])):
+            return "is scheduled and has no outcome"
+        if pending.scheduled_at is not None:
+            return "of a cancelled schedule has a mark"
+        if call_hash not in self._stopped:
+            self._stopped.add(call_hash)
+            self._doubt_parents(call_hash)
+        return None
 
     def _is_handled(self, call_hash: str, seen: set[str]) -> bool:
         """Whether a worker will run a call: it has a message, or another call will wake it.
@@ -195,7 +213,10 @@ class Invariants:
             return True
         seen.add(call_hash)
         children = self._waits_for[call_hash] - seen
-        return any(Key("value", child) not in self._records or self._is_handled(child, seen) for child in children)
+        return any(
+            (Key("value", child) not in self._records and child not in self._stopped) or self._is_handled(child, seen)
+            for child in children
+        )
 
     def _drop(self, call_hash: str) -> None:
         """Allow that a call has no message, and that no other call wakes those above it: the last dead letter is gone.
@@ -237,6 +258,8 @@ class Invariants:
         marked = after.scheduled_at is not None and after.scheduled_at != before.scheduled_at
         if marked and call_hash not in self._ever_put and not self._is_foreign:
             self.violations.append(f"I1: the call {call_hash} is marked as scheduled, but it was not put")
+        if marked and self._cancelled:
+            self._unsure.add(call_hash)
         was, now = ({entry.call_hash for entry in each.returns} for each in (before, after))
         for parent in was - now:
             self._waits_for[parent].discard(call_hash)
