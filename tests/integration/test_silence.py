@@ -111,7 +111,8 @@ async def test_outage_is_reported_once_when_it_begins_and_once_when_it_ends(plac
     assert await place.client.result(sleeps)(5) == 5
     await working
     assert sorted(event.roles for event in listener.events[2:]) == ["queue", "store"]
-    assert all(isinstance(event, BackendRestored) and event.seconds > 25 for event in listener.events[2:])
+    # A receive that began before the outage may wait for 15 s of it.
+    assert all(isinstance(event, BackendRestored) and event.seconds > 15 for event in listener.events[2:])
 
 
 async def test_backend_with_all_roles_has_one_name() -> None:
