@@ -178,7 +178,9 @@ class _Group:
         """
         if not self.child.topic:  # an event
             return []
-        gave_up = self.dropped | (self._own_roots(pending) if pending.scheduled_at is None else set())
+        gave_up = set(self.dropped)
+        if pending.scheduled_at is None:
+            gave_up |= self._own_roots(pending)
         if gave_up:
             notes = {root_id for root_id in gave_up if root_id.startswith((DROPPED, RETRIED))}
             self.put -= gave_up if notes <= self.notes else self.put
