@@ -21,6 +21,7 @@ FAILED: dict[tuple[int, str | None], str] = {
     (261, "cancels"): "a worker marked a call whose message had been dropped with its schedule, and died",
     (30383, "cancels"): "the same, and another cancelled schedule had put the call in between",
     (30258, "cancels"): "a worker that had lost its leases deleted the record in which its calls waited",
+    (927852430, ""): "a worker put a message again, and the put arrived after another worker had acknowledged it",
     (341, "letters"): "a lost answer left marks above a dead-lettered call",
     (20137, "letters"): "a failure of a backend left marks above a dead-lettered call",
 }

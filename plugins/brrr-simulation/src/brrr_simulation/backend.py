@@ -103,6 +103,8 @@ class Line:
                 return await future  # type: ignore[no-any-return] # it is never set
             if dice.strikes("slow", process.name, name, universe.now):
                 delay += self.model.lease * dice.random.uniform(*LATE)
+                if name == "queue.put":
+                    self.model.loose.update(items)
             if dice.strikes("freeze", process.name, f"after it sent {name}", universe.now):
                 process.frozen_until = universe.now + self.model.lease * dice.random.uniform(*LATE)
 

@@ -20,7 +20,8 @@ LOST: Final = 40
 class Ledger:
     """The messages of each schedule, and the counts that the engine keeps of them.
 
-    A message may be put again without being counted: the same body is on its topic then, or its lease ended.
+    A message may be put again without being counted: the same body is on its topic then, or its lease ended, or its put
+    arrived late.
 
     Args:
         model: The backends.

@@ -91,7 +91,8 @@ class Model:
         records: The records.
         counters: The counters of the cache.
         topics: The topics by name.
-        loose: The bodies of messages whose lease ended. A worker that is late may put such a message again.
+        loose: The bodies of messages whose lease ended, or whose put is late. Such a message may be put again after it
+            was acknowledged.
         watcher: Gets every change.
         watches: The functions to call when the value of a call is created, by its hash.
         actor: The process whose operation takes effect, and the time at which it sent the operation.
