@@ -17,6 +17,7 @@ __all__ = [
     "Mask",
     "class_name",
     "describe",
+    "first_line",
     "format_error",
     "format_traceback",
     "safe_repr",
@@ -28,6 +29,9 @@ __all__ = [
 
 TEXT_LIMIT: Final = 16 * 1024
 """The most characters of a text that are kept."""
+
+LINE_LIMIT: Final = 1_000
+"""The most characters of a line that a note keeps."""
 
 MARGIN: Final = 64 * 1024
 """Characters beyond a cut that are masked too, but not kept. They exceed the written length of a secret, even
@@ -97,6 +101,11 @@ def shown_bytes(data: bytes) -> str:
     except UnicodeDecodeError:
         text = ""
     return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text, at most `LINE_LIMIT` characters of it, without lone surrogates."""
+    return text.partition("\n")[0][:LINE_LIMIT].encode(errors="replace").decode()
 
 
 def without_controls(text: str) -> str:

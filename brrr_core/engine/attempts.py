@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from brrr_core.backend.contracts import Delivery, Key, Swap
+from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.engine.calls import HeldDelivery
 from brrr_core.engine.operations import Operations
 from brrr_core.errors import MalformedRecordError
+from brrr_core.safe_text import first_line
 from brrr_core.wire import FailedAttempt, decode_failed_attempt, decode_message, encode_failed_attempt
 
 __all__ = ["Attempts", "attempt_key", "read_failed_attempt"]
@@ -24,9 +25,6 @@ FAILED: Final = "brrr_failed"
 RELEASED: Final = "brrr_excused"
 ALONE: Final = "brrr_alone"
 """Prefixes of the counters' keys. Workers of other SDKs neither read nor write these counters."""
-
-REASON_LIMIT: Final = 1_000
-"""The most characters of a reason in a note."""
 
 
 def attempt_key(call_hash: str) -> Key:
@@ -72,19 +70,11 @@ class Attempts:
         """
         topic, now = held.delivery.topic, self._operations.clock()
         call_hash = decode_message(held.delivery.body).call_hash
-        line = reason.partition("\n")[0][:REASON_LIMIT].encode(errors="replace").decode()
-        failed = FailedAttempt(topic, attempt, int(now), int(now + retry_in), line)
+        failed = FailedAttempt(topic, attempt, int(now), int(now + retry_in), first_line(reason))
         await self._operations.write([(attempt_key(call_hash), encode_failed_attempt(failed))])
         (value,) = await self._operations.read([Key("value", call_hash)])
-        if (
-            value is not None
-        ):  # another worker completed the call, and perhaps no delivery is left that removes the note
-            await self._forget(call_hash)
-
-    async def _forget(self, call_hash: str) -> None:
-        (note,) = await self._operations.read([attempt_key(call_hash)])
-        if note is not None:
-            await self._operations.swap([Swap(attempt_key(call_hash), note, None)])
+        if value is not None:  # another worker completed the call, and perhaps no later delivery removes the note
+            await self._operations.delete([attempt_key(call_hash)])
 
     async def begin_alone(self, held: HeldDelivery) -> int:
         """Count an isolated run that is about to begin, and return the number of earlier ones that never ended.
@@ -117,7 +107,7 @@ class Attempts:
         """
         if held.counted:
             if failures and held.failed:
-                await self._forget(decode_message(held.delivery.body).call_hash)
+                await self._operations.delete([attempt_key(decode_message(held.delivery.body).call_hash)])
             kept = 0 if failures else held.failed
             await self._count(held, kept - held.failed, -held.released - kept, -held.unfinished_alone)
 

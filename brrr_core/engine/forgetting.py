@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from brrr_core.backend.contracts import Key, Kind, Swap
+from brrr_core.backend.contracts import Key, Kind
 from brrr_core.engine.attempts import attempt_key
 from brrr_core.engine.control import FORGOTTEN, MARKER_DELAY, Control, state_key
 from brrr_core.engine.operations import Operations
@@ -119,29 +119,21 @@ class Forgetter:
             now = await self._look(calls)
             kept = {name: "it runs again" for name, found in now.items() if found.value != there[name].value}
             calls = [call for call in calls if call.call_hash not in kept]
-        states = await self._read([state_key(call.call_hash) for call in calls])
+        states = await self._operations.read([state_key(call.call_hash) for call in calls])
         first: list[Key] = []
-        for call in calls:
-            name, state = call.call_hash, decode_state(states[state_key(call.call_hash)])
+        for call, record in zip(calls, states, strict=True):
+            name, state = call.call_hash, decode_state(record)
             first += [note_key(name), attempt_key(name), *(Key("value", wait) for wait in call.waits or ())]
             if call.waits is None or state.retries:  # its waits have names that are not known
                 await self._control.mark()
                 await self._control.update(name, lambda old: CallState(retries=old.retries + 1))
             else:
                 first += [state_key(name), Key("value", f"brrr.version/{name}")]
-        await self._delete(first)
+        await self._operations.delete(first)
         # A worker looks for a value first, and misses the call record only after that. So the value goes last.
         for kind in _KINDS:
-            await self._delete([Key(kind, call.call_hash) for call in calls])
+            await self._operations.delete([Key(kind, call.call_hash) for call in calls])
         return kept
-
-    async def _read(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
-        return dict(zip(keys, await self._operations.read(keys), strict=True))
-
-    async def _delete(self, keys: Sequence[Key]) -> None:
-        """Delete records that do not change at the same moment: another program needs those."""
-        found = await self._read(keys)
-        await self._operations.swap([Swap(key, record, None) for key, record in found.items() if record is not None])
 
     async def _clear_worker_caches(self) -> None:
         """Let all workers drop the values in their memory. Return when they have."""

@@ -110,6 +110,11 @@ class Operations:
         """Swap the records; True for each swap that took place."""
         return self._swaps.submit(swaps)
 
+    async def delete(self, keys: Sequence[Key]) -> None:
+        """Delete records, but none that changes at the same moment: another program needs it."""
+        records = await self.read(keys)
+        await self.swap([Swap(key, old, None) for key, old in zip(keys, records, strict=True) if old is not None])
+
     def put(self, puts: Sequence[Put]) -> "asyncio.Future[list[None]]":
         """Put messages."""
         return self._puts.submit(puts)

@@ -44,13 +44,11 @@ __all__ = ["Completion", "Reassigner", "Returner", "drops"]
 GUARD_DELAY: Final = 30.0
 """Seconds after which a parent wakes by itself if the client that settled its call died."""
 
-
 REASSIGN_LIMIT: Final = 10_000
 """The most calls that one call reassigns to other roots. It bounds the work for an endless recursion."""
 
 DROPS_LIMIT: Final = 64
 """The most notes of dropped messages in one record. The oldest ones go."""
-
 
 _NO_PARENTS: Final = PendingReturns()
 

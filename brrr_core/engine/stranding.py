@@ -15,6 +15,7 @@ from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.roots import DROPPED, RETRIED, SETTLING
 from brrr_core.errors import MalformedRecordError
+from brrr_core.safe_text import first_line
 from brrr_core.wire import (
     Buried,
     PendingReturn,
@@ -30,14 +31,10 @@ __all__ = ["forget", "given_up", "is_stranded", "note_key", "note_of", "read_not
 STRAND_LIMIT: Final = 10_000
 """The most calls that one dead letter strands. It bounds the work for a huge call graph."""
 
-REASON_LIMIT: Final = 1_000
-"""The most characters of a reason."""
-
 
 def note_of(buried: Buried) -> bytes:
     """Return the note of a dead letter, with the first line of its reason."""
-    reason = buried.reason.partition("\n")[0][:REASON_LIMIT].encode(errors="replace").decode()
-    return encode_buried(buried._replace(reason=reason))
+    return encode_buried(buried._replace(reason=first_line(buried.reason)))
 
 
 def read_note(note: bytes | None) -> Buried | None:
@@ -76,9 +73,7 @@ def revived(pending: PendingReturns, call_hash: str) -> tuple[PendingReturn, ...
 
 async def forget(operations: Operations, call_hashes: Sequence[str]) -> None:
     """Remove the notes of calls that are no longer stranded."""
-    keys = [note_key(call_hash) for call_hash in call_hashes]
-    notes = await operations.read(keys)
-    await operations.swap([Swap(key, note, None) for key, note in zip(keys, notes, strict=True) if note is not None])
+    await operations.delete([note_key(call_hash) for call_hash in call_hashes])
 
 
 async def strand(
