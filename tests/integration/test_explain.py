@@ -124,7 +124,7 @@ async def test_dead_leaf_is_named_with_its_reason_and_remedy(url: str) -> None:
 
 
 async def test_failing_leaf_is_shown_with_its_last_failure_and_its_next_attempt(url: str) -> None:
-    slow = replace(ONCE, max_attempts=3, backoff=600)
+    slow = replace(ONCE, max_attempts=3, backoff=600, backoff_limit=600)
     async with serving(url, tasks(Effects()), policy=slow) as fleet:
         await scheduled(fleet, "parent", 5)
 
